@@ -148,7 +148,7 @@ class Notices(Struct, frozen=True, kw_only=True):
     ] = field(default_factory=lambda: _by("email", "wall", "webhook"))
     incident_wait: Annotated[
         Duration,
-        about("Report a failure if it lasts this long, and that of a channel if it lasts ten times as long."),
+        about("Report a failure that lasts this long, or ten times as long if a channel fails."),
     ] = 60.0
     granted: Annotated[
         Channels,

@@ -45,12 +45,12 @@ def ineffective_redis_keys(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _ineffective_files(
         redis, redis.endpoint(), "redis", "the daemon's own Redis does not use this"
     )
-    yield from _ineffective_files(fleet, fleet.endpoint(), "fleet", "this host is in no fleet")
+    yield from _ineffective_files(fleet, fleet.endpoint(), "fleet", "this host is not in a fleet")
     limits = settings.limits
     if limits.fleet.max_gpus_per_user and not fleet.url:
-        yield "limits.fleet.max_gpus_per_user", "fleet.url to be set as well: this host is in no fleet"
+        yield "limits.fleet.max_gpus_per_user", "fleet.url to be set as well: this host is not in a fleet"
     if any(own.max_gpus_in_fleet for own in limits.users.values()) and not fleet.url:
-        yield "limits.users", "fleet.url to be set as well for max_gpus_in_fleet: this host is in no fleet"
+        yield "limits.users", "fleet.url to be set as well for max_gpus_in_fleet: this host is not in a fleet"
 
 
 def _ineffective_files(

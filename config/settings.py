@@ -181,7 +181,7 @@ class Bookings(Struct, frozen=True, kw_only=True):
         Duration, about("How far ahead a booking can begin; 0s: bookings are not possible.")
     ] = 30 * 86400.0
     remind: Annotated[
-        Duration, about("How long before its begin the user of a booking is reminded; 0s: never.")
+        Duration, about("How long before the start of a booking to remind its user; 0s: never.")
     ] = 900.0
     no_show: Annotated[
         Duration,

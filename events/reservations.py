@@ -230,7 +230,7 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Booking(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of the booking events. Times are RFC 3339 in UTC; `zone` is where the begin was written.
+    """The `data` of the booking events. Times are RFC 3339 in UTC; `zone` is the time zone of the request.
 
     It is for `gpus` if it names them (-1: it is gone), and for any `count` of them otherwise. On `begun`,
     `reservation` is the id of the reservation that it has become, `gpus` are the GPUs of that, and `deadline`

@@ -33,7 +33,7 @@ def exporter(
     """Serve this host's metrics to Prometheus.
 
     The metrics are at /metrics. This process needs no privileges: it asks the service, as any command does.
-    While the service does not answer, canhazgpu_up is 0. It runs until SIGTERM or Ctrl-C.
+    While the service does not answer, canhazgpu_up is 0. The exporter runs until SIGTERM or Ctrl-C.
     """
     from canhazgpu.client.connection import BadSettings  # noqa: PLC0415 - as the next ones
     from canhazgpu.config.addresses import BadAddress, split_address  # noqa: PLC0415

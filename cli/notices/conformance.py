@@ -51,8 +51,9 @@ def conformance(
 ) -> None:
     """Check a consumer that you wrote, in any language.
 
-    It is run with an event of every type, after a kill, and with entries that were removed before it read
-    them. Exit code 1: it does not conform; each difference is a line.
+    The consumer is tested with an event of every type, with entries that it had read before it was killed,
+    and with entries that were removed before it read them. Each difference is printed as a line. The exit
+    code is 1 if there is one.
     """
     patience = parse_duration(checked_duration("--timeout", timeout))
     if shutil.which(command[0]) is None:

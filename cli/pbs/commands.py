@@ -113,7 +113,7 @@ def reconcile(
 ) -> None:
     """Release the GPUs of ended jobs, and reserve those that running jobs lack.
 
-    pbs_mom runs this about once a minute. After a reboot, the node has no jobs.
+    pbs_mom runs this every minute or two. After a reboot, the node has no jobs.
     """
     from canhazgpu.cli.jobs.notes import JobNotes  # noqa: PLC0415 - heavy, as are the next ones
     from canhazgpu.cli.jobs.reconcile import reconcile as run  # noqa: PLC0415

@@ -66,7 +66,8 @@ def reserve(
         typer.Option(
             "--begin",
             "-b",
-            help="Book them from then on: +2h, 9:00, 'tomorrow 9:00', 'monday 9:00' or 2026-12-01T09:00.",
+            help="Book them from this time on: +2h, 9:00, 'tomorrow 9:00', 'monday 9:00' or"
+            " 2026-12-01T09:00.",
             metavar="TIME",
             callback=arguments.non_empty,
         ),
@@ -105,8 +106,8 @@ def reserve(
     only shell code for `eval` is printed there. `canhazgpu env` prints it again.
 
     With --begin, the GPUs are booked: they are promised for that time, and are chosen and reserved when it
-    begins. `canhazgpu bookings` lists what is booked. With --every, they are booked on several days: on all
-    of them, or on none.
+    begins. `canhazgpu bookings` lists your bookings and those of others. With --every, they are booked on
+    several days: on all of them, or on none.
     """
     body = {
         "kind": "manual",

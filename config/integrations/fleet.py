@@ -15,7 +15,7 @@ class Fleet(Struct, frozen=True, kw_only=True):
         str,
         about(
             "URL of the fleet's Redis or Valkey, in the syntax of redis.url. The host copies its streams and"
-            " its state there, and keeps working without it. If empty, the host is in no fleet.",
+            " its state there, and keeps working without it. If empty, the host is not in a fleet.",
             secret=True,
         ),
     ] = ""

@@ -83,7 +83,7 @@ def _late(notice: Notice, booking: Booking, whose: str) -> Told:
     what = f"{whose} booking of {_gpus(booking)} cannot begin yet: not enough GPUs are free"
     meaning = (
         "It gets the next GPUs that become free, before all requests in the queue, and still ends at"
-        f" {moment(booking.end)}. Users without a reservation are notified that they have to leave."
+        f" {moment(booking.end)}. Users of GPUs without a reservation are notified that they have to stop."
     )
     return what, meaning, (("If you no longer need it", f"canhazgpu cancel {printable(booking.id)}"),), "bad"
 
@@ -91,9 +91,9 @@ def _late(notice: Notice, booking: Booking, whose: str) -> Told:
 def _missed(notice: Notice, booking: Booking, whose: str) -> Told:
     del notice
     what = f"{whose} booking of {_gpus(booking)} has ended and never began"
-    meaning = "Its GPUs were not free until its end."
+    meaning = "Not enough GPUs became free before its end."
     if booking.reason == "off":
-        meaning = "The service of canhazgpu was not running at that time."
+        meaning = "The canhazgpu service was not running at that time."
     which = f"--gpus {booking.count}" if booking.gpus is None else f"--gpu-ids {listed(booking.gpus)}"
     again = f"canhazgpu reserve {which} --wait"
     return what, meaning, (("To reserve now", again),), "bad"
@@ -113,7 +113,7 @@ def _facts_of(one: Obstacle) -> tuple[str, str]:
 def _facts(booking: Booking) -> list[tuple[str, str]]:
     told = [
         ("GPUs", listed(booking.gpus) if booking.gpus else str(booking.count)),
-        ("Begin", moment(booking.begin)),
+        ("Start", moment(booking.begin)),
         ("End", moment(booking.end)),
         ("Note", booking.note and printable(booking.note, 200)),
         ("Label", booking.label and printable(booking.label)),

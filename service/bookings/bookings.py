@@ -155,7 +155,7 @@ class Bookings:
         return left
 
     async def list(self) -> list[Booked]:
-        """Return the bookings that have not begun, those that begin first first."""
+        """Return the bookings that have not begun, earliest first."""
         rows: Any = await self._store.ask(self._store.redis.hgetall(self._store.keys.bookings))
         return records.bookings(rows)
 

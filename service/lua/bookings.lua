@@ -14,7 +14,7 @@ local function begins_before(one, other)
   return one.id < other.id
 end
 
--- Returns the bookings, those that begin first first.
+-- Returns the bookings, earliest first.
 local function read_bookings(key)
   local found = {}
   for _, text in ipairs(redis.call('HVALS', key)) do found[#found + 1] = booking_of(text) end

@@ -1,5 +1,5 @@
 -- Shared by the scripts of the service: which GPUs are promised to bookings, and what can be granted in spite of that.
--- The field `windows` of the scan has the promised windows, those that begin first first: id, uid, begin_ms, end_ms,
+-- The field `windows` of the scan has the promised windows, earliest first: id, uid, begin_ms, end_ms,
 -- count, vendor, and, if the booking names its GPUs, their UUIDs as `cards`. Without bookings there is no such field.
 -- `drain`: the window is for maintenance, and this is why its GPUs are drained while it is open (maintenance.lua); `begun`:
 -- they were. An administrator may have undrained some since.

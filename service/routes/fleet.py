@@ -151,7 +151,7 @@ class FleetRoutes:
     def _check(self, peer: Peer) -> None:
         """Raise Problem if there is no fleet, or the caller may not see it."""
         if not self._settings.fleet.url:
-            raise Problem(409, "no-fleet", "this host is in no fleet", NO_FLEET)
+            raise Problem(409, "no-fleet", "this host is not in a fleet", NO_FLEET)
         if not self._settings.fleet.readers or peer.is_admin(self._admin_group):
             return
         if peer.on_host is False or not peer.groups & self._readers:

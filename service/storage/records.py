@@ -24,7 +24,7 @@ def requests(rows: Mapping[bytes, bytes]) -> list[Waiting]:
 
 
 def bookings(rows: Mapping[bytes, bytes]) -> list[Booked]:
-    """Return the bookings in a hash, those that begin first first."""
+    """Return the bookings in a hash, earliest first."""
     return sorted(_readable(rows, Booked), key=lambda one: (one.begin_ms, one.id))
 
 

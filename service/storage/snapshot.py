@@ -55,7 +55,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[GpuState, ...]
     reservations: tuple[Record, ...] = ()  # The oldest first.
     waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
-    windows: tuple[Window, ...] = ()  # What is promised to bookings, those that begin first first.
+    windows: tuple[Window, ...] = ()  # What is promised to bookings, earliest first.
     silences: tuple[Silence, ...] = ()  # Those that last, the first to end first.
     stale_s: int | None = None
     stale_reason: str = ""

@@ -188,7 +188,7 @@ def test_the_past_of_all_hosts(lab: Lab) -> None:
 
 
 def test_without_a_fleet(host: Daemon) -> None:
-    """A host that is in no fleet says so, and what to set."""
+    """A host that is not in a fleet says so, and what to set."""
     for words in (
         ("status", "--all"),
         ("find",),
@@ -199,7 +199,7 @@ def test_without_a_fleet(host: Daemon) -> None:
     ):
         done = host.run(*words)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("Error: this host is in no fleet (set fleet.url ")
+        assert done.stderr.startswith("Error: this host is not in a fleet (set fleet.url ")
 
 
 def test_the_fleets_redis_is_away(folder: Path) -> None:

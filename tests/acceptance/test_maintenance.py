@@ -23,7 +23,7 @@ def two(folder: Path) -> Iterator[Daemon]:
 def states(host: Daemon) -> list[str]:
     """Return the states of the GPUs."""
     rows: list[dict[str, Any]] = json.loads(host.run("status", "--json").stdout)
-    return [row["state"] for row in rows]
+    return [row["status"] for row in rows]
 
 
 def test_it_begins_and_ends(two: Daemon) -> None:

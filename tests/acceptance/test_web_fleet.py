@@ -103,7 +103,7 @@ def test_without_a_fleet_there_is_no_such_page(lasting_host: Daemon) -> None:
         assert 'href="/hosts"' not in page.get().text
         answer = page.get("/hosts")
         assert answer.status_code == 409
-        assert "this host is in no fleet; set fleet.url" in answer.text
+        assert "this host is not in a fleet; set fleet.url" in answer.text
 
 
 def test_who_may_not_see_the_fleet_reads_why(folder: Path, tmp_path: Path, people: list[Person]) -> None:

@@ -163,7 +163,7 @@ SAYS = {
         "GPU 3  is drained",
         "canhazgpu cancel b1187",
     ],
-    "booking-missed-holder": ["has ended and never began.", "Its GPUs were not free until its end."],
+    "booking-missed-holder": ["has ended and never began.", "Not enough GPUs became free before its end."],
     "booking-missed-holder-off": ["has ended and never began.", "was not running at that time"],
     "maintenance-planned-holder": [
         "alice, maintenance of GPUs 0, 1, 2 and 3 is planned for 2026-11-24 09:30:00 UTC.",

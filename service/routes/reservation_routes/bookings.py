@@ -40,7 +40,7 @@ ATTEMPTS = 10  # Requests that join the queue make a booking look again.
 
 
 class BookingResponse(Struct, kw_only=True):
-    """A booking that has not begun. Times are RFC 3339 in UTC; `zone` is where the begin was written.
+    """A booking that has not begun. Times are RFC 3339 in UTC; `zone` is the time zone of the request.
 
     `series` is the id of all that were made together, null for one that was made alone.
     `gpus` are the GPUs that it names, null for any `count` of them; -1 stands for a GPU that is gone.
@@ -110,7 +110,7 @@ class BookingRoutes:
         ]
 
     async def bookings(self, request: Request) -> Response:
-        """Return the bookings that have not begun, those that begin first first."""
+        """Return the bookings that have not begun, earliest first."""
         del request
         seen = await self._last_known.read_state()
         known = self._last_known.bookings() if seen.stale_reason else await self._bookings.list()
@@ -230,7 +230,7 @@ BOOKINGS = (
     Operation(
         method="get",
         path="/v1/bookings",
-        about="The bookings that have not begun, those that begin first first.",
+        about="The bookings that have not begun, in the order in which they begin.",
         reply=list[BookingResponse],
     ),
     Operation(
