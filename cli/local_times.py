@@ -10,15 +10,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from canhazgpu.client.connection import WARNED, BadSettings, read_settings
 from canhazgpu.events.default_paths import CONFIG
 from canhazgpu.events.sanitize import printable
-from canhazgpu.events.timestamps import local_time, use_zone, zone
+from canhazgpu.events.timestamps import DAYS, LONG_DAYS, local_time, use_zone, zone
 
 SHORT, DAY, CLOCK = "%H:%M", "%m-%d %H:%M", "%H:%M:%S"
 MINUTES = "%Y-%m-%d %H:%M"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?"
 _DATE = r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2})?)?"
 _RULE = r"([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d"  # As in `CET-1CEST`.
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-LONG_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 BEGINS = "+2h, 9:00, 'tomorrow 9:00', 'monday 9:00' or 2026-12-01T09:00"
 ZONES = "/usr/share/zoneinfo"
 _FOUND: list[bool] = []

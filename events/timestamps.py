@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, tzinfo
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+LONG_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _ZONES: list[tzinfo | None] = [None]  # None: that of this process, by TZ or else the host's.
 
 

@@ -83,7 +83,6 @@ def _book_series(
     wanted: dict[str, Any], begin: datetime, every: str, until: str, *, as_json: bool, short: bool
 ) -> None:
     from canhazgpu.cli.local_times import rfc3339  # noqa: PLC0415 - slow to import
-    from canhazgpu.cli.syntax.series_times import repeated  # noqa: PLC0415 - few book a series
 
     try:
         begins = repeated(begin, every, until)
@@ -101,6 +100,24 @@ def _book_series(
         for row in rows:
             sys.stdout.write(f"Booked {spell_booking(row)}: {row['id']}\n")
         sys.stdout.write(f"`canhazgpu cancel {rows[0]['series']}` cancels all of them.\n")
+
+
+def repeated(begin: datetime, every: str, until: str) -> list[datetime]:
+    """Return moments from `begin` on, in UTC: the same time of day on the days of a series.
+
+    If the day of `begin` is none of them, the first is later. Raises ValueError, also for a time that does
+    not exist on a day because the clocks are put forward.
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415 - slow to import
+
+    from canhazgpu.cli.local_times import existing  # noqa: PLC0415
+    from canhazgpu.cli.syntax.series_days import series_days  # noqa: PLC0415
+    from canhazgpu.events.timestamps import zone  # noqa: PLC0415
+
+    first = begin.astimezone(zone())
+    days = series_days(first.date(), every, until, zone())
+    again = [existing(datetime.combine(day, first.time())) for day in days if day != first.date()]
+    return [begin.astimezone(UTC), *again] if first.date() in days else again
 
 
 def spell_booking(row: dict[str, Any]) -> str:

@@ -97,7 +97,7 @@ async def test_after_a_gap_between_scans_the_time_starts_again(store: Store) -> 
     lab = Lab(store)
     await begun(lab)
     await lab.later(61)
-    seen = await store.redis.hget(store.keys.scan, "at_ms")
+    seen: Any = await store.redis.hget(store.keys.scan, "at_ms")
     await store.redis.hset(store.keys.scan, "at_ms", int(seen) - HOUR_MS)
     await lab.scan()
     assert await reasons(lab) == []

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from canhazgpu.cli import local_times
-from canhazgpu.cli.syntax.series_times import MOST, repeated
+from canhazgpu.cli.reservations.bookings import repeated
+from canhazgpu.cli.syntax.series_days import MOST
 from canhazgpu.events.timestamps import use_zone
 
 FRIDAY = datetime(2026, 11, 27, 8, 0, tzinfo=UTC)  # 9:00 in Berlin.
