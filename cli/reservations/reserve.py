@@ -86,7 +86,7 @@ def reserve(
         typer.Option(
             "--until",
             help="The last day of --every, for example 2026-12-18 or +3w (in three weeks).",
-            metavar="DATE",
+            metavar="TIME",
             callback=arguments.non_empty,
         ),
     ] = None,
@@ -146,11 +146,12 @@ def reserve(
 
 
 def _check_series(begin: str | None, every: str | None, until: str | None) -> None:
-    if begin is None or every is None:
-        given, needed = ("--until", "--every") if every is None else ("--every", "--begin")
-        fail(f"{given} needs {needed}, as in --begin 'tomorrow 9:00' --every weekday --until DATE", USAGE)
+    if every is None:
+        fail("--until is the last day of --every; for the end of a reservation, use --duration 2h", USAGE)
+    if begin is None:
+        fail("--every needs --begin, as in --begin 'tomorrow 9:00' --every weekday --until +3w", USAGE)
     if until is None:
-        fail("--every needs --until DATE, the last day", USAGE)
+        fail("--every needs --until, the last day: 2026-12-18, or +3w", USAGE)
 
 
 def _print_granted(held: Reservation, shell: str | None) -> None:

@@ -49,11 +49,14 @@ local function promised(host)
   return host.windows
 end
 
--- Returns the windows of maintenance that has begun, by the UUIDs of its GPUs.
+-- Returns the reasons of maintenance that has begun, by the UUIDs of its GPUs.
 local function open_maintenance(host)
   local found = {}
   for _, window in ipairs(promised(host)) do
-    for _, uuid in ipairs(window.begun and window.cards or {}) do found[uuid] = window end
+    for _, uuid in ipairs(window.begun and window.cards or {}) do
+      found[uuid] = found[uuid] or {}
+      found[uuid][window.drain] = true
+    end
   end
   return found
 end
@@ -61,8 +64,8 @@ end
 -- Returns whether a GPU is drained for maintenance that is open.
 local function is_maintained(host, open, gpu)
   local card = gpu.index >= FIRST_INSTANCE and host.by_index[card_of(gpu.index)]
-  local window = open[identity_of(gpu)] or (card and open[identity_of(card)])
-  return window and gpu.drained == window.drain
+  local own, of_card = open[identity_of(gpu)], card and open[identity_of(card)]
+  return gpu.drained and ((own and own[gpu.drained]) or (of_card and of_card[gpu.drained]))
 end
 
 -- Returns whether an administrator must do something before a GPU can be allocated. Maintenance ends without that; until
@@ -103,23 +106,24 @@ local function is_possible(host, window)
   return left >= window.count
 end
 
--- Returns the window of maintenance that has begun with the GPUs that are still drained for it.
-local function with_maintained(host, window)
-  local kept = {id = window.id, begin_ms = window.begin_ms, end_ms = window.end_ms, begun = true, cards = {}}
+-- Returns the window of maintenance that has begun with the GPUs that are still drained for maintenance.
+local function with_maintained(host, open, window)
+  local kept = {id = window.id, begin_ms = window.begin_ms, end_ms = window.end_ms, drain = window.drain, cards = {}}
   for _, uuid in ipairs(window.cards) do
     local gpu = host.by_card[uuid] and host.by_card[uuid].gpu
-    if gpu and gpu.drained == window.drain then kept.cards[#kept.cards + 1] = uuid end
+    if gpu and is_maintained(host, open, gpu) then kept.cards[#kept.cards + 1] = uuid end
   end
   return kept
 end
 
--- Returns the windows that keep GPUs from others: not those that are due and would wait for an administrator.
+-- Returns the windows that keep GPUs from others: not those that are due and would wait for an administrator, which
+-- maintenance does not.
 local function windows(host)
-  local found = {}
+  local found, open = {}, open_maintenance(host)
   for _, window in ipairs(promised(host)) do
-    if window.begun then window = with_maintained(host, window) end
+    if window.begun then window = with_maintained(host, open, window) end
     window.at_ms = math.max(window.begin_ms, now_ms)
-    if window.end_ms > now_ms and (window.begin_ms > now_ms or window.begun or is_possible(host, window)) then found[#found + 1] = window end
+    if window.end_ms > now_ms and (window.begin_ms > now_ms or window.drain or is_possible(host, window)) then found[#found + 1] = window end
   end
   return found
 end

@@ -4,7 +4,8 @@ It decides nothing: the scripts do. It tells when a request would be served, and
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -30,7 +31,7 @@ class Card(msgspec.Struct, kw_only=True):
     out: bool = False
     together: tuple[str, ...] = ()
     profile: str | None = None
-    drained: str = ""
+    maintained: bool = False
 
 
 class Margin(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,15 +53,21 @@ def end_of(record: Record) -> int | None:
 def cards_of(snapshot: Snapshot) -> list[Card]:
     """Return all GPUs and MIG instances."""
     gpus, instances = {gpu.usage.index: gpu for gpu in snapshot.gpus}, instances_by_card(snapshot)
-    open_windows = {uuid: one for one in snapshot.windows if one.begun for uuid in one.cards or ()}
+    reasons: dict[str, set[str | None]] = {}  # Of maintenance that has begun.
+    for one in snapshot.windows:
+        for uuid in one.cards or () if one.begun else ():
+            reasons.setdefault(uuid, set()).add(one.drain)
     found = []
+
+    def is_maintained(gpu: GpuState) -> bool:
+        card = card_of(gpu.usage.index)
+        whole = gpus.get(card) if card is not None else None
+        names = [_uuid(gpu), *([_uuid(whole)] if whole else ())]
+        return bool(gpu.drained) and any(gpu.drained in reasons.get(name, ()) for name in names)
 
     def is_lost(gpu: GpuState) -> bool:
         """Return whether an administrator must do something; maintenance ends without that."""
-        card = card_of(gpu.usage.index)
-        whole = gpus.get(card) if card is not None else None
-        window = open_windows.get(_uuid(gpu)) or (open_windows.get(_uuid(whole)) if whole else None)
-        drained = bool(gpu.drained) and not (window is not None and gpu.drained == window.drain)
+        drained = bool(gpu.drained) and not is_maintained(gpu)
         return gpu.unmanaged or drained or gpu.usage.state == "error"
 
     for index, gpu in gpus.items():
@@ -76,7 +83,7 @@ def cards_of(snapshot: Snapshot) -> list[Card]:
                 out=any(map(is_lost, (gpu, *parts))),
                 together=tuple(map(_uuid, others)),
                 profile=gpu.usage.profile,
-                drained=gpu.drained,
+                maintained=is_maintained(gpu),
             )
         )
     return found
@@ -110,11 +117,11 @@ def could_meet(one: Vendor | None, other: Vendor | None) -> bool:
     return one is None or other is None or one == other
 
 
-def _with_maintained(window: Window, drains: Mapping[str, str]) -> Window:
-    """Return a window; of maintenance that has begun, with the GPUs that are still drained for it."""
+def _with_maintained(window: Window, maintained: AbstractSet[str]) -> Window:
+    """Return a window; of maintenance that has begun, with the GPUs that are still drained."""
     if not window.begun:
         return window
-    kept = tuple(uuid for uuid in window.cards or () if drains.get(uuid) == window.drain)
+    kept = tuple(uuid for uuid in window.cards or () if uuid in maintained)
     return msgspec.structs.replace(window, cards=kept) if kept else msgspec.structs.replace(window, end_ms=0)
 
 
@@ -125,12 +132,13 @@ class Promises:
         """Weigh windows of these cards. Those that are due and wait for an administrator do not count."""
         self._moment, self._cards = moment, cards
         self._counted = [card for card in cards if card.whole and not card.out]
-        drains = {card.uuid: card.drained for card in cards}
+        maintained = {card.uuid for card in cards if card.maintained}
         self.windows = sorted(
             (
                 one
-                for one in (_with_maintained(window, drains) for window in windows)
-                if one.end_ms > moment and (one.begin_ms > moment or one.begun or is_possible(one, cards))
+                for one in (_with_maintained(window, maintained) for window in windows)
+                if one.end_ms > moment
+                and (one.begin_ms > moment or one.drain is not None or is_possible(one, cards))
             ),
             key=lambda one: one.begin_ms,
         )

@@ -49,8 +49,8 @@ def test_a_series_is_booked_and_cancelled(two: Daemon) -> None:
 
 NO_SERIES = {
     "--every needs --begin": ("--every", "day", "--until", "+2d"),
-    "--until needs --every": ("--begin", "+1h", "--until", "+2d"),
-    "--every needs --until DATE": ("--begin", "+1h", "--every", "day"),
+    "--until is the last day of --every": ("--begin", "+1h", "--until", "+2d"),
+    "--every needs --until, the last day": ("--begin", "+1h", "--every", "day"),
     "--every: 'moon' is not known": ("--begin", "+1h", "--every", "moon", "--until", "+2d"),
     "--until: 'soon' is not a date": ("--begin", "+1h", "--every", "day", "--until", "soon"),
     "there is only one such day": ("--begin", "+1h", "--every", "week", "--until", "+2d"),

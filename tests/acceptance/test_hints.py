@@ -130,7 +130,7 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         ("run -v /a:/b -- train", 125, "there is no option -v: leave it out: the command sees the files"),
         ("run -n 2 -- train", 125, "-n is the note: use --gpus 2 for 2 GPUs, or --note 2"),
         ("reserve -n 2", 2, "-n is the note: use --gpus 2 for 2 GPUs, or --note 2"),
-        ("reserve --until 18:00", 2, "there is no option --until: leave it out: use --duration 2h"),
+        ("reserve --until 18:00", 2, "for the end of a reservation, use --duration 2h"),
         ("queue --me", 2, "there is no option --me: leave it out: queue lists all requests"),
         ("queue --start", 2, "with their expected start"),
         ("cancel --name x", 2, "there is no option --name: name a request by its id"),

@@ -37,15 +37,15 @@ class BookingReference(Reference):
         self.serve()
         return "done"
 
-    def maintained(self, window: Window) -> list[Gpu]:
+    def gpus_in(self, window: Window) -> list[Gpu]:
         """Return the GPUs of a maintenance, with their instances."""
         indices = {gpu.index for index in window.named or () for gpu in self.with_parts(index)}
         return [self.gpus[index] for index in sorted(indices)]
 
     def end_maintenance(self, window: Window) -> None:
         """Undrain what is drained for a maintenance, or take over the drain for another one."""
-        for gpu in self.maintained(window):
-            others = [one for one in self.windows if one.begun and gpu in self.maintained(one)]
+        for gpu in self.gpus_in(window):
+            others = [one for one in self.windows if one.begun and gpu in self.gpus_in(one)]
             if gpu.drained == window.drain:
                 last = max(others, key=lambda one: (one.begin, one.id), default=None)
                 self.mark(gpu, last.drain if last else "")
@@ -57,7 +57,7 @@ class BookingReference(Reference):
         begins = [one for one in due if one.drain and not one.begun]
         for window in begins:
             window.begun = True
-            for gpu in self.maintained(window):
+            for gpu in self.gpus_in(window):
                 self.mark(gpu, gpu.drained or window.drain)
             self.told.append(("booking.begun", f"booking/{window.id}"))
         due = [one for one in due if not one.drain]

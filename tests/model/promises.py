@@ -48,9 +48,7 @@ class Promises:
 
     def taken_until(self, gpu: Any) -> float:
         """Return until when a GPU with its instances is taken, as far as is known."""
-        return max(
-            max(self.alone_until(one), self.maintained_until(one)) for one in self.with_parts(gpu.index)
-        )
+        return max(max(self.alone_until(one), self.maintained(one)) for one in self.with_parts(gpu.index))
 
     def alone_until(self, gpu: Any) -> float:
         """Return until when a GPU is taken, whatever its instances are."""
@@ -67,19 +65,17 @@ class Promises:
             not one.managed or one.drained or one.state == "error" for one in self.with_parts(gpu.index)
         )
 
-    def maintained_until(self, gpu: Any) -> int:
-        """Return until when a GPU is drained for maintenance, 0 if it is not."""
-        for index in (gpu.index, gpu.card):
-            naming = [one for one in self.windows if one.begun and index in (one.named or ())]
-            if naming:
-                last = max(naming, key=lambda one: (one.begin, one.id))
-                return last.end if last.drain == gpu.drained else 0
-        return 0
+    def maintained(self, gpu: Any) -> bool:
+        """Tell whether a GPU is drained for maintenance that has begun."""
+        return any(
+            one.begun and one.drain == gpu.drained and not {gpu.index, gpu.card}.isdisjoint(one.named or ())
+            for one in self.windows
+        )
 
     def lost(self, gpu: Any) -> bool:
         """Tell whether a GPU needs an administrator; maintenance ends without one."""
         return any(
-            not one.managed or one.state == "error" or (one.drained and not self.maintained_until(one))
+            not one.managed or one.state == "error" or (one.drained and not self.maintained(one))
             for one in self.with_parts(gpu.index)
         )
 
@@ -95,7 +91,7 @@ class Promises:
 
     def counting(self, *more: Window) -> list[Window]:
         """Return the windows that keep GPUs from others."""
-        return [one for one in (*self.windows, *more) if one.begin > NOW or one.begun or self.possible(one)]
+        return [one for one in (*self.windows, *more) if one.begin > NOW or one.drain or self.possible(one)]
 
     def left(self, window: Window, *more: Window) -> int:
         """Return how many GPUs are left when a window without names begins."""
@@ -129,9 +125,9 @@ class Promises:
         return not {index, gpu.card, *gpu.parts}.isdisjoint(self.kept(window))
 
     def kept(self, window: Window) -> list[int]:
-        """Return the GPUs that a window keeps by name: of maintenance, those still drained for it."""
+        """Return the GPUs that a window keeps by name: of maintenance, those still drained."""
         named = window.named or ()
-        return [index for index in named if not window.begun or self.gpus[index].drained == window.drain]
+        return [index for index in named if not window.begun or self.maintained(self.gpus[index])]
 
     def named_from(self, index: int, booking: str = "") -> float:
         """Return when the first window begins that names a GPU."""
