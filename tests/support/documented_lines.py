@@ -126,6 +126,7 @@ BOOKED = "is about a booking of all GPUs: tests/acceptance/test_bookings_page.py
 FLEET = "needs a fleet: test_fleet_acl.py and tests/acceptance/test_fleet.py have one of their own"
 CONSUMER = "needs a program of the site: tests/acceptance/test_events_group.py has some"
 EXEMPT = {
+    "canhazgpu find --mig 1g.10gb": "needs a fleet: tests/acceptance/test_mig_fleet.py has one of its own",
     "canhazgpu run --gpus 2 -- ./evaluate.sh": BOOKED,
     "canhazgpu cancel b1796017013625-8": BOOKED,
     'canhazgpu reserve --gpus 2 --begin "tomorrow 14:00" --duration 2h --every day --until +6d': BOOKED,
